@@ -98,6 +98,17 @@ def test_trials_go_to_another_database_and_the_search_goes_on(place, searched, g
     assert (states.count("complete"), states.count("waiting"), len(states)) == (8, 0, 10)
 
 
+def test_an_export_replaces_nothing_that_it_reads(place, searched, gossamer):
+    (place / "small.db").rename(place / "small.sqlite")
+    for source in ("e.toml", "small.sqlite", "sqlite:///small.sqlite"):
+        read = source.removeprefix("sqlite:///")
+        before = (place / read).read_bytes()
+        status, _, err = gossamer("trials", "export", source, "-o", read)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"{read} is read as {read}; name another file to write" in err
+        assert (place / read).read_bytes() == before
+
+
 def test_looking_makes_no_database(place, gossamer):
     for command in (["frontier"], ["trials"], ["trials", "export", "-o", "x.json"]):
         gossamer(*command, "e.toml")

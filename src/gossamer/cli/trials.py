@@ -155,8 +155,10 @@ def export(
 ) -> None:
     """Write an experiment with all its trials to a JSON file, or with an output that ends in .db as
     a study of Optuna's own."""
+    from gossamer.files import refuse_overwrite
     from gossamer.search import export_study, export_trials
 
+    refuse_overwrite(out, (source,))
     opened = _open_stored(source, name)
     if out.suffix == ".db":
         count = export_study(opened, f"sqlite:///{quote(str(out))}")

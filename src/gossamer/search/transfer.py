@@ -18,9 +18,10 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 
 from gossamer.errors import UserError
-from gossamer.files import copy_file, make_folder, read_bytes, write_text
+from gossamer.files import copy_file, make_folder, read_bytes, refuse_overwrite, write_text
 from gossamer.search import schema
 from gossamer.search.definition import from_mapping
 from gossamer.search.metrics import Metric, check_metrics
@@ -53,6 +54,7 @@ def export_trials(storage: str, path: str | os.PathLike[str], name: str | None =
     """
     chosen = schema.stored_name(storage, name)
     opened = open_storage(storage, create=False)
+    refuse_overwrite(path, (make_url(storage).database,))
     store = Store(opened, chosen, None)
     with readable_errors():
         attributes = opened.get_study_user_attrs(opened.get_study_id_from_name(chosen))
