@@ -168,14 +168,7 @@ class Examination:
 
 def accepted(weights: int, limits: Mapping[str, float]) -> float:
     """Return how many of a network's weights the limits accept."""
-    counts = [
-        weights,
-        limits.get("density", 1.0) * weights,
-        math.exp(limits.get("log_density", 0.0)) * weights,
-        limits.get("nonzero", math.inf),
-        math.exp(min(limits.get("log_nonzero", math.inf), 700.0)),  # of more, no float
-    ]
-    return min(counts)
+    return min(weights, limits.get("density", 1.0) * weights, limits.get("nonzero", math.inf))
 
 
 def _small_layers(

@@ -17,7 +17,7 @@ LOSS = 0.005
 SCORE = "score"
 
 # Metrics that say how good the network's answers are.
-_QUALITY = ("accuracy", "loss", "log_error")
+_QUALITY = ("accuracy", "error_rate", "loss")
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,7 @@ class SearchSpace:
         weighted by their sizes, which allows for dense layers and rounding. All must hold whichever
         pattern a trial has, because a linear constraint cannot depend on the pattern.
         """
-        counted = {"density", "log_density", "nonzero", "log_nonzero"}
-        if not self.layers or counted.isdisjoint(self.limits):
+        if not self.layers or {"density", "nonzero"}.isdisjoint(self.limits):
             return []
         total = self.network.weights
         bounds: dict[tuple[tuple[str, float], ...], float] = {}

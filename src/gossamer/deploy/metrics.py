@@ -45,14 +45,11 @@ class NetworkMetric:
     count: bool = False
 
     def check_threshold(self, number: float, where: str) -> None:
-        """Raise UserError naming ``where`` for a threshold that the metric cannot have.
-
-        A share is not 96.5, and only a logarithm is negative.
-        """
+        """Raise UserError naming ``where`` for a threshold that the metric cannot have."""
         if self.share and not 0 <= number <= 1:
             hint = f"; write {number / 100:g} for {number:g} %" if 1 < number <= 100 else ""
             raise UserError(f"{where}: {self.name} is a share, from 0 to 1, not {number:g}{hint}")
-        if number < 0 and not self.name.startswith("log_"):
+        if number < 0:
             raise UserError(f"{where}: {self.name} is never negative, so not {number:g}")
 
 
@@ -72,27 +69,14 @@ def read(*keys: str) -> Callable[[Run], float | None]:
     return lambda run: value(run, *keys)
 
 
-SMALLEST_SHARE = 1e-5  # whose logarithm is a metric
+def error_rate(accuracy: float) -> float:
+    """Return the share of wrong answers, without the digits that a subtraction adds."""
+    return round(1.0 - accuracy, 12)
 
 
-def log_share(share: float) -> float:
-    """Return the natural logarithm of a share, of at least 1 in 100,000."""
-    return math.log(max(share, SMALLEST_SHARE))
-
-
-def _log(read: Callable[[Run], float | None], smallest: float) -> Callable[[Run], float | None]:
-    """Return a function that reads the logarithm of a number, or of the smallest if it is less."""
-
-    def log(run: Run) -> float | None:
-        number = read(run)
-        return None if number is None else math.log(max(number, smallest))
-
-    return log
-
-
-def _error(run: Run) -> float | None:
+def _error_rate(run: Run) -> float | None:
     accuracy = value(run, "accuracy")
-    return None if accuracy is None else 1.0 - accuracy
+    return None if accuracy is None else error_rate(accuracy)
 
 
 #: Every metric by its name.
@@ -106,6 +90,7 @@ METRICS: dict[str, NetworkMetric] = {
             goal=Goal.MAXIMIZE,
             share=True,
         ),
+        NetworkMetric("error_rate", "share of wrong answers", _error_rate, share=True),
         NetworkMetric("loss", "mean cross-entropy", read("loss")),
         NetworkMetric(
             "density",
@@ -129,26 +114,6 @@ METRICS: dict[str, NetworkMetric] = {
             read("macs", "both"),
             "counted",
             count=True,
-        ),
-        NetworkMetric(
-            "log_error",
-            "natural logarithm of the share of wrong answers",
-            _log(_error, SMALLEST_SHARE),
-        ),
-        NetworkMetric(
-            "log_density",
-            "natural logarithm of density",
-            _log(read("weights", "density"), SMALLEST_SHARE),
-            "counted",
-        ),
-        NetworkMetric(
-            "log_nonzero",
-            "natural logarithm of the non-zero weights",
-            _log(read("weights", "nonzero"), 1),
-            "counted",
-        ),
-        NetworkMetric(
-            "log_macs", "natural logarithm of macs", _log(read("macs", "both"), 1), "counted"
         ),
         NetworkMetric(
             "file_bytes",

@@ -93,7 +93,7 @@ def _gains(snapshot: Snapshot, trials: Sequence[TrialRecord]) -> list[list[float
     columns = []
     for metric in _optimized(snapshot):
         values = [trial.values[metric.name] for trial in trials]
-        scale = scale_of(values)
+        scale = scale_of(values, log=metric.log)
         places = [metric.goal.sign * scale.position(value) for value in values]
         low, high = min(places), max(places)
         columns.append([(p - low) / (high - low) if high > low else 1.0 for p in places])

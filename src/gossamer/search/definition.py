@@ -161,7 +161,8 @@ def to_mapping(
 def describe_metric(metric: Metric) -> dict[str, Any]:
     """Return the entry under the metric's name."""
     goal = next(goal for goal, kind in GOALS.items() if type(metric) is kind)
-    return {"goal": goal, **({} if metric.threshold is None else {"threshold": metric.threshold})}
+    limit = {} if metric.threshold is None else {"threshold": metric.threshold}
+    return {"goal": goal, **limit, **({"log": True} if metric.log else {})}
 
 
 def in_words(value: object) -> str:
@@ -213,14 +214,14 @@ def _describe(parameter: Parameter) -> dict[str, Any]:
 def read_metric(name: str, entry: Any) -> Metric:
     """Make the metric of an entry, see `describe_metric`."""
     where = f"metrics.{name}"
-    _table(entry, where, (), ("goal", "threshold"))
+    _table(entry, where, (), ("goal", "threshold", "log"))
     goal = entry.get("goal")
     if not isinstance(goal, str) or goal not in GOALS:
         raise UserError(
             f"{where}: goal must be 'maximize' or 'minimize', or for a metric that only has to "
             f"be acceptable 'at_least' or 'at_most'; not {in_words(goal)}"
         )
-    return GOALS[goal](name, entry.get("threshold"))
+    return GOALS[goal](name, entry.get("threshold"), entry.get("log", False))
 
 
 def _parameter(name: str, entry: Any) -> Parameter:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from gossamer.search.metrics import Metric
+from gossamer.search.metrics import Metric, scaled, scaled_noise
 from gossamer.search.samplers.gaussian_process import NOISIEST, GaussianProcess, sample
 from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import TrialRecord
@@ -53,11 +53,13 @@ def importances(
     free = Space(list(space.parameters.values()))  # constraints would tie parameters together
     result: dict[str, dict[str, Importance]] = {}
     for metric in metrics:
-        values = np.array([record.values[metric.name] for record in complete])
+        values = np.array([[record.values[metric.name]] for record in complete])
         result[metric.name] = {}
         if len(values) < max(_LEAST, 2 * len(space)):
             continue
-        noise = np.array([record.noise.get(metric.name, 0.0) for record in complete])
+        noise = np.array([[record.noise.get(metric.name, 0.0)] for record in complete])
+        noise = scaled_noise([metric], values, noise)[:, 0]
+        values = scaled([metric], values)[:, 0]
         largest = np.abs(values).max() or 1.0
         with np.errstate(over="ignore"):
             values, noise = values / largest, noise / largest

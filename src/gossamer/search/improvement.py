@@ -8,7 +8,7 @@ import numpy as np
 
 from gossamer.search.coverage import coverage_of
 from gossamer.search.distinct import Solutions, distinct
-from gossamer.search.metrics import Metric, losses
+from gossamer.search.metrics import Metric, losses, scaled
 from gossamer.search.space.space import Space
 from gossamer.search.trials.trial import TrialRecord
 
@@ -65,7 +65,8 @@ def stalled(
         ]
     )
     inside = np.asarray((beyond <= 0.0).all(axis=1))
-    tolerance = _NOTHING * np.subtract(*np.quantile(values / 2, [0.75, 0.25], axis=0)) * 2
+    places = scaled(metrics, values)
+    tolerance = _NOTHING * np.subtract(*np.quantile(places / 2, [0.75, 0.25], axis=0)) * 2
     if not inside[before:].any() and inside.any():
         return True
     if not inside.any():

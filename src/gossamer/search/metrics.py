@@ -17,8 +17,11 @@ from gossamer.search.validation import check_list, check_name, is_number, make_p
 
 # Differences and margins of larger numbers are not finite: nothing could be compared or drawn.
 _LARGEST = 1e300
+# On a logarithmic scale 0 counts as this.
+_SMALLEST = 1e-9
+_LARGEST_LOG = math.log(sys.float_info.max)
 # What gossamer's own training measures on data, so that it matters on which.
-_OF_DATA = ("accuracy", "loss", "log_error", "activation_density")
+_OF_DATA = ("accuracy", "error_rate", "loss", "activation_density")
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,13 @@ class Metric:
     Args:
         name: the key under which `train` returns it.
         threshold: the worst value that is still acceptable; None if any value is.
+        log: compare ratios of values, not differences: from 2 % to 1 % of the weights is then as
+            far as from 20 % to 10 %. Values and threshold are the plain ones, and not negative;
+            below 1e-9 they count as 1e-9.
 
     Raises:
-        UserError: for an empty name or a threshold that is no number from -1e300 to 1e300.
+        UserError: for an empty name, a threshold that is no number from -1e300 to 1e300 or, with
+            ``log``, not above 0, or a ``log`` that is neither true nor false.
     """
 
     goal: ClassVar[Goal]
@@ -38,10 +45,13 @@ class Metric:
 
     name: str
     threshold: float | None = None
+    log: bool = False
 
     def __post_init__(self) -> None:
         make_plain(self)
         check_name(self.name, "metric")
+        if not isinstance(self.log, bool):
+            raise UserError(f"metric '{self.name}': log must be true or false, not {self.log!r}")
         if self.threshold is None:
             return
         if not is_number(self.threshold):
@@ -54,11 +64,21 @@ class Metric:
                 f"metric '{self.name}': threshold {self.threshold:g} is too large to compare with; "
                 f"use one from {-_LARGEST:g} to {_LARGEST:g}, or leave it out"
             )
+        if self.log and self.threshold <= 0:
+            raise UserError(
+                f"metric '{self.name}': on a logarithmic scale the threshold must be above 0, "
+                f"not {self.threshold:g}"
+            )
         object.__setattr__(self, "threshold", float(self.threshold))
 
     def loss(self, value: float) -> float:
-        """Return `value`, negated if more is better."""
-        return -self.goal.sign * value
+        """Return `value` on the metric's scale, negated if more is better."""
+        return -self.goal.sign * (math.log(max(value, _SMALLEST)) if self.log else value)
+
+    def value(self, loss: float) -> float:
+        """Return the value of a loss."""
+        scaled = -self.goal.sign * loss
+        return math.exp(min(scaled, _LARGEST_LOG)) if self.log else scaled
 
     def violation(self, value: float) -> float:
         """Return how far `value` is beyond the threshold; at most 0 if acceptable."""
@@ -126,8 +146,20 @@ def label(metric: Metric, split: str | None) -> str:
     return f"{split} {metric.name}" if split and metric.name in _OF_DATA else metric.name
 
 
+def scaled(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
+    """Return values on their metrics' scales: float64 [trials, metrics], as the values."""
+    log = np.array([m.log for m in metrics])
+    return np.where(log, np.log(np.maximum(values, _SMALLEST)), values)
+
+
+def all_losses(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
+    """Return each metric's losses: float64 [trials, metrics], as the values."""
+    turned: np.ndarray = scaled(metrics, values) * [-m.goal.sign for m in metrics]
+    return turned
+
+
 def losses(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
-    """Return the optimized metrics' values, negated where more is better.
+    """Return the optimized metrics' losses.
 
     Metrics that are only constrained are left out, since they do not rank trials.
 
@@ -137,9 +169,18 @@ def losses(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     Returns:
         float64 [trials, optimized metrics].
     """
-    signs = np.array([-m.goal.sign for m in metrics])
-    turned: np.ndarray = (values * signs)[:, [m.optimized for m in metrics]]
-    return turned
+    ranking: np.ndarray = all_losses(metrics, values)[:, [m.optimized for m in metrics]]
+    return ranking
+
+
+def scaled_noise(metrics: Sequence[Metric], values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return standard deviations on the metrics' scales.
+
+    Args:
+        values, noise: of the values and their standard deviations, float64 [trials, metrics].
+    """
+    log = np.array([m.log for m in metrics])
+    return np.where(log, noise / np.maximum(values, _SMALLEST), noise)
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.data import Task, load
-from gossamer.deploy.metrics import METRICS, log_share, metric_named, read_metrics
+from gossamer.deploy.metrics import METRICS, error_rate, metric_named, read_metrics
 from gossamer.errors import UserError
 from gossamer.models import MODELS
 from gossamer.search.experiment import Experiment
@@ -210,9 +210,9 @@ class TrainNetwork:
 
         def on_epoch(epoch: Epoch) -> None:
             numbers = {"accuracy": epoch.accuracy, "training_loss": epoch.loss}
-            numbers["log_error"] = log_share(1.0 - epoch.accuracy)
+            numbers["error_rate"] = error_rate(epoch.accuracy)
             if epoch.density is not None:
-                numbers |= {"density": epoch.density, "log_density": log_share(epoch.density)}
+                numbers["density"] = epoch.density
             trial.report(epoch.epoch, numbers, of=epochs)
 
         trained = train(recipe, task, on_epoch=on_epoch)

@@ -71,14 +71,17 @@ class Scale:
         return units.short(value) if many else units.plain(value, self.digits)
 
 
-def scale_of(values: Sequence[float], room: float = 0.06) -> Scale:
-    """Return a scale for finite values, logarithmic if the largest is over 30 times the smallest.
+def scale_of(values: Sequence[float], room: float = 0.06, log: bool = False) -> Scale:
+    """Return a scale for finite values.
 
+    It is logarithmic with ``log``, and if the largest is over 30 times the smallest; if all are
+    above 0.
     ``room`` is the margin at both ends, as a share. Values that differ by less than a ten-billionth
     are drawn as equal, and those below 1e-300 as 0 unless all are positive.
     """
     low, high = min(values), max(values)
-    if low > 0 and (high < _TINY or math.log10(high) - math.log10(low) > _LOG_SPREAD):
+    wide = low > 0 and math.log10(high) - math.log10(low) > _LOG_SPREAD
+    if low > 0 and (log or wide or high < _TINY):
         first, last = math.log10(low), math.log10(high)
         margin = room * (last - first) or 0.5
         return Scale(True, 10.0 ** max(first - margin, _LEAST), 10.0 ** min(last + margin, 308))

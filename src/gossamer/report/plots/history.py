@@ -38,7 +38,9 @@ def hypervolume(snapshot: Snapshot) -> list[Plot]:
     numbers, volumes = zip(*steps, strict=True)
     scale = scale_of([0.0, volumes[-1]])
     figure = _growing(numbers, scale.clip(volumes))
-    names = " × ".join(metric.name for metric in snapshot.metrics if metric.optimized)
+    names = " × ".join(
+        f"log {m.name}" if m.log else m.name for m in snapshot.metrics if m.optimized
+    )
     figure.update_yaxes(**(scale.layout(text(names)) | {"range": [0, scale.high]}))
     alt = f"Hypervolume by trial: {units.plain(volumes[-1])} {names} after trial {numbers[-1]}."
     how = tuple(dict.fromkeys(metric_provenance(m.name) for m in snapshot.metrics))

@@ -35,7 +35,11 @@ def parallel(snapshot: Snapshot) -> list[Plot]:
     for metric in snapshot.metrics:
         values = [trial.values[metric.name] for trial in shown]
         dimensions.append(
-            _scaled(f"{snapshot.label(metric)} ({words.role(metric)})", values, scale_of(values, 0))
+            _scaled(
+                f"{snapshot.label(metric)} ({words.role(metric)})",
+                values,
+                scale_of(values, 0, metric.log),
+            )
         )
     first = snapshot.metrics[0]
     sides = {trial.number in snapshot.inside for trial in shown}

@@ -50,7 +50,7 @@ def axis_of(snapshot: Snapshot, metric: Metric) -> Axis:
     """Return the axis of a metric for the complete trials."""
     values = [trial.values[metric.name] for trial in snapshot.complete]
     limit = [] if metric.threshold is None else [metric.threshold]
-    return Axis(metric, snapshot.label(metric), scale_of([*values, *limit]))
+    return Axis(metric, snapshot.label(metric), scale_of([*values, *limit], log=metric.log))
 
 
 def draw_limits(figure: go.Figure, x: Axis, y: Axis) -> None:

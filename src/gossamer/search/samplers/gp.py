@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gossamer.search.distinct import ROUNDING, Solutions, distances, distinct
 from gossamer.search.frontier import non_dominated
-from gossamer.search.metrics import Metric
+from gossamer.search.metrics import Metric, all_losses, scaled_noise
 from gossamer.search.samplers.acquisition import (
     directions,
     filling_radius,
@@ -111,7 +111,9 @@ class _Suggestion:
         rows = np.searchsorted(used, fitted)
         earlier = _learn_earlier(space, metrics, history)
         unknown = np.zeros_like(slack)
-        noise = unknown if history.noise is None else np.nan_to_num(history.noise)
+        noise = unknown
+        if history.noise is not None:
+            noise = np.nan_to_num(scaled_noise(metrics, history.values, history.noise))
         self._slacks = [
             Slack.learn(v, features, rows, before, deviations)
             for v, before, deviations in zip(slack[used].T, earlier, noise[used].T, strict=True)
@@ -314,7 +316,7 @@ def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) ->
     for i, column in enumerate(history.earlier.values.T):
         if np.isnan(column).any():
             continue
-        values = metrics[i].goal.sign * column
+        values = -all_losses([metrics[i]], column[:, None])[:, 0]
         rows = np.arange(len(values))[:_FITTED]
         models[i] = Slack.learn(values, space.features(points), rows)
     return models
@@ -331,7 +333,7 @@ def _slack(metrics: Sequence[Metric], values: np.ndarray) -> np.ndarray:
     A missing threshold is replaced by a value a little worse than the worst non-dominated trial
     inside the other thresholds, so that the models can compress much worse values.
     """
-    losses = values * np.array([-m.goal.sign for m in metrics])
+    losses = all_losses(metrics, values)
     limits = np.array([np.inf if m.threshold is None else m.loss(m.threshold) for m in metrics])
     free = np.isinf(limits)
     if free.any():

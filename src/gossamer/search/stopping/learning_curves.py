@@ -107,16 +107,16 @@ class Forecast:
         if fitted is None:
             return value
         end, _ = fitted.predict(self._metric.loss(value))
-        return self._metric.loss(end)
+        return self._metric.value(end)
 
     def best(self, share: float, value: float, confidence: float) -> float:
         """Return the best end that is within the bound; infinitely good with too few curves."""
         fitted = self._fit(share)
         rank = math.ceil((len(self._scores) + 1) * confidence)
         if fitted is None or rank > len(self._scores):
-            return self._metric.loss(-math.inf)
+            return self._metric.value(-math.inf)
         end, spread = fitted.predict(self._metric.loss(value))
-        return self._metric.loss(end - float(np.sort(self._scores)[rank - 1]) * spread)
+        return self._metric.value(end - float(np.sort(self._scores)[rank - 1]) * spread)
 
     @cached_property
     def _scores(self) -> np.ndarray:

@@ -68,6 +68,10 @@ def read_returned(values: Mapping[str, Any], metrics: Sequence[Metric]) -> Retur
     wrong = next((m.name for m in metrics if m.name not in finite), None)
     if wrong is not None:
         return Returned(finite, wrong=f"metric '{wrong}' is {values[wrong]!r}")
+    negative = next((m.name for m in metrics if m.log and finite[m.name] < 0), None)
+    if negative is not None:
+        wrong = f"metric '{negative}' is {finite[negative]:g}, which has no logarithm"
+        return Returned(finite, wrong=wrong)
     if text := _not_a_number(numbers):
         return Returned(finite, mistake=f"train returned {text}")
     for name, deviation in noise.items():
