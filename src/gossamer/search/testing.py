@@ -138,6 +138,7 @@ def check_metrics_and_thresholds(sampler: Sampler) -> None:
         [Minimize("density")],
         [Maximize("accuracy"), Minimize("density")],
         [Maximize("accuracy", 0.99), Minimize("density", 0.01)],
+        [Maximize("accuracy", 0.5), Minimize("density", 0.3, log=True)],
         [Maximize("accuracy", -9.0), Minimize("density", 9.0), AtMost("latency", 9.0)],
     ):
         _suggest(sampler, _history(12, metrics), metrics)

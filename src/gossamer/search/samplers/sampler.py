@@ -47,7 +47,8 @@ class Sampler(ABC):
 
         Args:
             space: the space of parameters; it draws, decodes and encodes points.
-            metrics: the metrics with their current thresholds, in the order of `history.values`.
+            metrics: the metrics with their current thresholds, in the order of `history.values`,
+                which are the plain ones, also of a metric with ``log``.
             history: the trials so far, including failed and running ones.
             rng: seeded by the experiment's seed and the number of trials.
         """
