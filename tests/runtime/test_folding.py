@@ -217,7 +217,8 @@ def test_results_that_depend_on_the_number_of_examples_are_refused(size: str, to
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted"), [("Div", 1), ("Mod", 0), ("Add", 4), ("Sub", 0), ("Greater", 0)]
+    ("operator", "wanted"),
+    [("Div", 1), ("Mod", 0), ("Add", 4), ("Sub", 0), ("Greater", 0), ("Equal", 1), ("Min", 2)],
 )
 def test_numbers_made_of_the_number_of_examples_are_refused(operator: str, wanted: int) -> None:
     b = Builder(3, 8)
@@ -229,6 +230,28 @@ def test_numbers_made_of_the_number_of_examples_are_refused(operator: str, wante
     x = table(2, 3, 8)
     fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
     np.testing.assert_array_equal(fixed(x), x + wanted)
+
+
+@pytest.mark.parametrize(("operator", "wanted"), [("ReduceMax", 8), ("ReduceSum", 13)])
+def test_shapes_made_into_one_number_are_refused(operator: str, wanted: int) -> None:
+    b = Builder(3, 8)
+    b.add("Add", "x", b.add(operator, b.add("Cast", b.add("Shape", "x"), to=1), keepdims=0))
+    refusal = rf"\({operator}\): it computes with the number of examples"
+    with pytest.raises(UserError, match=refusal):
+        Engine(b.model(), threads=1)
+    x = table(2, 3, 8)
+    fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
+    np.testing.assert_array_equal(fixed(x), x + wanted)
+
+
+def test_shapes_are_broadcast_as_exporters_write_it() -> None:
+    """Where a size is -1 or 1, the other shape's stands, the batch as it is."""
+    b = Builder(3, 8)
+    shape = b.add("Shape", "x")
+    kept = b.add("Where", b.add("Equal", shape, whole(-1, -1, -1)), whole(1, 1, 1), shape)
+    wider = b.add("Where", b.add("Equal", kept, whole(1, 1, 1)), shape, b.add("Max", kept, shape))
+    b.add("Add", "x", b.add("Expand", table(1, 3, 8), wider))
+    agree(b, 3, 8)
 
 
 @pytest.mark.parametrize("operator", ["Add", "Mul"])

@@ -6,9 +6,11 @@ Exporters compute shapes with chains of small operators; folding removes them al
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from gossamer.kernels._kernels import MOST_DIMENSIONS
 from gossamer.runtime import sparse_file
 from gossamer.runtime.constants import Packed
 from gossamer.runtime.graph import Array, Shape
@@ -29,8 +31,9 @@ from gossamer.runtime.operators.context import (
 from gossamer.runtime.operators.folding import DTYPES, LEFT_OUT
 from gossamer.runtime.operators.unsupported import Unsupported
 
-# Equal is not among them: exporters broadcast shapes with it.
+# Of vectors, Equal is not among them: exporters broadcast shapes with it.
 ARITHMETIC = {"Add", "Sub", "Div", "Mod", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+ARITHMETIC |= {"Equal", "Max", "Min", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
 
 COUNTED = (
     "it computes with the number of examples in the batch, which a result must not depend on; or "
@@ -89,7 +92,7 @@ def _compute(context: Context, call: Call) -> None:
     if operator == "Range" and any(value % BATCH == 0 and value for value in values):
         raise Unsupported("it counts the examples of the batch")
     as_number = operator == "Cast" and np.dtype(DTYPES[a["to"]]).kind == "f"
-    if any(map(_is_batch, values)) and (as_number or _depends(operator, values)):
+    if (as_number and _is_batch(values[0])) or _depends(operator, values, a):
         raise Unsupported(COUNTED)
     if once:
         shape = _repeated(context, call, values) or shape
@@ -110,18 +113,26 @@ def _compute(context: Context, call: Call) -> None:
     context.add_constant(call.output, folded, shape, once=once)
 
 
-def _depends(operator: str, values: list[Array]) -> bool:
+def _depends(operator: str, values: list[Array], attributes: dict[str, Any]) -> bool:
     """Whether arithmetic with the number of examples gives what is no number of rows."""
     compute = OPERATORS[operator].fold
-    if operator not in ARITHMETIC or compute is None:
+    if operator not in ARITHMETIC or compute is None or not any(map(_has_batch, values)):
+        return False
+    if operator == "Equal" and any(value.size > 1 for value in values):
         return False
     results = []
     for n in (1, 2, BATCH):
         of_n = [np.where(value % BATCH, value, value // BATCH * n) for value in values]
-        results.append(np.asarray(compute(of_n, {}), np.int64))
+        results.append(np.asarray(compute(of_n, attributes), np.float64))
     one, two, result = results
     same, rows = (one == two) & (one == result), (2 * one == two) & (one * BATCH == result)
     return bool(np.any(~same & ~rows))
+
+
+def _has_batch(value: Array) -> bool:
+    """Whether a constant, such as a shape, has a number that was made of the number of examples."""
+    small = value.size <= MOST_DIMENSIONS and value.dtype.kind in "iuf"
+    return small and bool(np.any((value != 0) & (np.remainder(value, BATCH) == 0)))
 
 
 def _is_batch(value: Array) -> bool:
