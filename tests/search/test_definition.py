@@ -247,7 +247,8 @@ def test_a_mistake_is_one_line_naming_file_and_field(tmp_path, old, new, words):
 def test_a_file_that_is_missing_or_no_text(tmp_path):
     with pytest.raises(UserError, match=r"nosuch\.toml does not exist"):
         Experiment.from_toml(tmp_path / "nosuch.toml")
-    with pytest.raises(UserError, match="is a folder; name an experiment file"):
+    (tmp_path / "config.toml").write_text("of a run")
+    with pytest.raises(UserError, match="is a folder; name an experiment file, or a storage"):
         Experiment.from_toml(tmp_path)
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"bytes\.toml: line 1 is not UTF-8"):

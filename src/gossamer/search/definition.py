@@ -67,8 +67,8 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path)
     if file.is_dir():
-        inside = sorted(str(experiment) for experiment in file.glob("*.toml"))[:3]
-        named = f", such as {', '.join(inside)}" if inside else ""
+        inside = sorted(str(one) for one in file.glob("*.toml") if one.name != "config.toml")
+        named = f", such as {', '.join(inside[:3])}" if inside else ""
         raise UserError(f"{file} is a folder; name an experiment file{named}, or a storage")
     try:
         data = tomllib.loads(read_text(file))
