@@ -139,6 +139,14 @@ def test_a_folder_in_the_place_of_a_runs_file_is_refused_before_training(place, 
     assert [path.name for path in (place / "run").iterdir()] == [name]
 
 
+def test_a_compression_does_not_lose_its_network(place, gossamer):
+    (place / "out").mkdir()
+    (place / "out" / "experiment.toml").write_text("")
+    status, _, err = gossamer(*TRAIN, *SETTINGS, "--out", "out")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "out holds a compression, whose model.onnx would be lost; choose another --out" in err
+
+
 def test_train_export_report(place, gossamer):
     status, out, err = gossamer(*TRAIN, *SETTINGS, "--out", "runs/a", "--json")
     assert (status, err) == (0, "")

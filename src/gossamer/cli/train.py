@@ -118,6 +118,11 @@ def train(
             )
         recipe = Recipe(task, model, own)
     with folder_for(out, *FILES) as folder:
+        if (folder / "experiment.toml").exists():
+            raise UserError(
+                f"{folder} holds a compression, whose model.onnx would be lost; choose another "
+                "--out"
+            )
         if (folder / "metrics.json").exists():
             raise UserError(f"{folder} holds a finished run; choose another --out or delete it")
         loaded = recipe.load(data, **({"download": True} if download else {}))
