@@ -370,6 +370,8 @@ three), and a small acceptable box.
   CPU seconds are those of the suggesting process.
 - Beyond 100 trials those of `gossamer` were run before it tried a quadratic mean, which it does up
   to 48 trials.
+- All of those of `gossamer` were run before it assumed length scales near a typical one, which it
+  does until a trial is inside.
 """
 
 

@@ -101,8 +101,9 @@ def test_a_quadratic_mean_is_bayesian_regression():
     assert fits[1] < fits[0]
 
 
+@pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize("quadratic", [False, True])
-def test_the_fits_gradient_is_the_slope(quadratic, monkeypatch):
+def test_the_fits_gradient_is_the_slope(quadratic, near, monkeypatch):
     caught = {}
 
     def keep(loss, start, **_):
@@ -114,10 +115,10 @@ def test_the_fits_gradient_is_the_slope(quadratic, monkeypatch):
     columns = rng.random((15, 4))
     # The last two columns are one parameter's, as of a choice.
     values = columns.sum(axis=1) - 2.0
-    fit(Features(columns, np.array([0, 1, 2, 2])), values, quadratic=quadratic)
+    fit(Features(columns, np.array([0, 1, 2, 2])), values, quadratic=quadratic, near=near)
     loss = caught["loss"]
     for _ in range(3):
-        theta = rng.normal(-0.5, 0.5, 6)
+        theta = rng.normal(-0.5, 0.5, 7)
         error = check_grad(lambda t: loss(t)[0], lambda t: loss(t)[1], theta, epsilon=1e-6)
         assert error < 1e-3 * (1.0 + np.linalg.norm(loss(theta)[1]))
 
@@ -136,6 +137,31 @@ def test_what_each_parameter_does_is_learned_from_few_points():
     truth = (function(new) - values.mean()) / values.std()
     assert np.corrcoef(mean, truth)[0, 1] > 0.95
     assert (np.abs(mean - truth) < 3.0 * spread).mean() > 0.95
+
+
+def test_few_points_tell_how_smooth_all_parameters_are():
+    errors = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        known, new = rng.random((12, 8)), rng.random((300, 8))
+        values, truth = (np.sin(3.0 * x + 0.5).sum(axis=1) for x in (known, new))
+        normal, truth = ((v - values.mean()) / values.std() for v in (values, truth))
+        for near in (False, True):
+            theta, _ = fit(_features(known), normal, near=near)
+            mean, _ = GaussianProcess(_features(known), normal, theta).predict(_features(new))
+            errors.append([np.sqrt(((mean - truth) ** 2).mean()), np.ptp(theta[:8])])
+    independent, near = np.mean(errors[::2], axis=0), np.mean(errors[1::2], axis=0)
+    assert near[0] < 0.95 * independent[0]
+    assert near[1] < 0.5 * independent[1]
+
+
+def test_one_parameter_differs_from_the_typical_one_where_the_values_say_so():
+    rng = np.random.default_rng(0)
+    known = rng.random((60, 4))
+    values = np.sin(20.0 * known[:, 0]) + 0.3 * known[:, 1:].sum(axis=1)
+    theta, _ = fit(_features(known), (values - values.mean()) / values.std(), near=True)
+    assert theta[0] < -1.0
+    assert (theta[1:4] > 2.0).all()
 
 
 def test_believing_leaves_the_mean_and_narrows_the_spread():

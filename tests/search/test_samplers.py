@@ -27,6 +27,7 @@ from gossamer.search import (
     Space,
 )
 from gossamer.search.samplers import gp
+from gossamer.search.samplers.gaussian_process import fit
 from gossamer.search.samplers.optuna import NAMED, Named
 from gossamer.search.samplers.registry import read_sampler
 from gossamer.search.samplers.suggester import Suggester
@@ -274,6 +275,8 @@ def test_while_none_is_inside_a_batch_is_of_different_attempts(monkeypatch):
     """The worth of a point is the chance that it is inside and no pending one is, by counting."""
     monkeypatch.setattr(gp, "_DRAWN", 4000)
     monkeypatch.setattr(gp, "_OUTSIDE", 400)
+    # Alone and beside pending points, length scales have the same prior here.
+    monkeypatch.setattr("gossamer.search.samplers.margin.fit", lambda *given: fit(*given[:-1]))
     space = Space([Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)])
     metrics = [Minimize("near", 0.1), Minimize("far", 0.1)]
     rng = np.random.default_rng(0)
@@ -298,6 +301,30 @@ def test_while_none_is_inside_a_batch_is_of_different_attempts(monkeypatch):
     # Beside itself, a pending point is no attempt any more.
     assert (found[:2] < 0.05).all()
     assert inside[:, 0].mean() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("threshold", "pending", "near"), [(0.1, 0, True), (0.1, 1, False), (0.6, 0, False)]
+)
+def test_length_scales_are_near_a_typical_one_only_for_the_first_trial_inside(
+    threshold, pending, near, monkeypatch
+):
+    """Not once a trial is inside, and not beside a trial that runs."""
+    asked = []
+
+    def keep(*arguments):
+        asked.append(arguments[-1])
+        return fit(*arguments)
+
+    monkeypatch.setattr("gossamer.search.samplers.margin.fit", keep)
+    space = Space([Float("x", 0.0, 1.0)])
+    tried = [{"x": x} for x in (0.5, 0.7, 0.9)]
+    values = np.array([[p["x"]] for p in tried])
+    waiting = [{"x": 0.6}] * pending
+    history = History(tried, values, [], waiting)
+    rng = np.random.default_rng(0)
+    GPSampler().suggest(space, [Minimize("m", threshold)], history, rng)
+    assert set(asked) == {near}
 
 
 @pytest.mark.parametrize("metrics", [2, 3])

@@ -28,6 +28,10 @@ _ROOT5 = 5.0**0.5
 # of the noise; mean and spread of their normal priors, and bounds. Metrics have variance 1.
 _PRIOR = {"length": (-0.2, 1.0), "add": (0.0, 1.5), "joint": (-3.0, 1.5), "noise": (-7.0, 2.5)}
 _BOUNDS = {"length": (-3.0, 4.0), "add": (-9.0, 4.0), "joint": (-9.0, 4.0), "noise": (-13.8, 0.7)}
+# While they are near a typical one, the logarithms of length scales have Student's t distribution
+# of this scale, with so many degrees of freedom, around it; the typical one has their prior.
+_NEAR = 0.5
+_FREEDOM = 2.0
 # The mean is not known: a constant with this variance is part of the covariance.
 _OFFSET = 4.0
 # Variance of the lines of a quadratic mean, at a corner of the space; the parabolas have about as
@@ -235,7 +239,11 @@ class GaussianProcess:
 
 
 def fit(
-    features: Features, values: np.ndarray, known: np.ndarray | None = None, quadratic: bool = False
+    features: Features,
+    values: np.ndarray,
+    known: np.ndarray | None = None,
+    quadratic: bool = False,
+    near: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Return the most probable hyperparameters, and the log likelihood of `values` under them.
 
@@ -243,12 +251,14 @@ def fit(
 
     Args:
         known, quadratic: see `GaussianProcess`.
+        near: whether length scales are a priori near a typical one, which is fitted too, so that
+            few values tell how smooth the process is in all parameters; else they are independent.
     """
     columns = features.columns
     known = np.zeros(len(values)) if known is None else known
     owner = tuple(features.owner)
     return _fit(
-        columns.tobytes(), columns.shape, owner, values.tobytes(), known.tobytes(), quadratic
+        columns.tobytes(), columns.shape, owner, values.tobytes(), known.tobytes(), quadratic, near
     )
 
 
@@ -368,31 +378,32 @@ def _fit(
     values: bytes,
     known: bytes,
     quadratic: bool,
+    near: bool,
 ) -> tuple[np.ndarray, float]:
     from scipy.optimize import minimize  # slow to import, and not for workers
 
     features = Features(np.frombuffer(columns).reshape(shape), np.array(owner))
     loss, center, bounds = _posterior(
-        features, np.frombuffer(values), np.frombuffer(known), quadratic
+        features, np.frombuffer(values), np.frombuffer(known), quadratic, near
     )
     options = {"maxfun": _EVALUATIONS}
     result = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return result.x, -float(result.fun)
+    return result.x[1:], -float(result.fun)
 
 
 def _posterior(
-    features: Features, values: np.ndarray, known: np.ndarray, quadratic: bool
+    features: Features, values: np.ndarray, known: np.ndarray, quadratic: bool, near: bool
 ) -> tuple[_Loss, np.ndarray, np.ndarray]:
     """Return the loss of hyperparameters (minus log probability) with its gradient, the center of
-    their prior, and their bounds."""
+    their prior, and their bounds; the typical length scale comes first."""
     parameters = features.parameters
     squared = np.stack([features.squared_distances(features, p) for p in range(parameters)])
-    center, spread = _pairs(_PRIOR, parameters)
+    center, spread = _pairs(_PRIOR, parameters + 1)
     functions = _quadratic(features) if quadratic else np.zeros((len(features), 0))
     mean = _OFFSET + functions @ functions.T
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        scaled = squared * np.exp(-2.0 * theta[:-3])[:, None, None]
+        scaled = squared * np.exp(-2.0 * theta[1:-3])[:, None, None]
         each, each_slope = _matern(scaled)
         joint, joint_slope = _matern(scaled.mean(axis=0))
         add, together, noise = np.exp(theta[-3:])
@@ -408,6 +419,7 @@ def _posterior(
         ) / parameters
         gradient = 0.5 * np.array(
             [
+                0.0,
                 *by_length,
                 add * (outer * each_mean).sum(),
                 together * (outer * joint).sum(),
@@ -415,10 +427,17 @@ def _posterior(
             ]
         )
         off = (theta - center) / spread
+        improbable = 0.0
+        if near:
+            off[1:-3] = 0.0
+            around = (theta[1:-3] - theta[0]) / _NEAR
+            pull = (_FREEDOM + 1.0) / _NEAR * around / (_FREEDOM + around**2)
+            gradient += [-pull.sum(), *pull, 0.0, 0.0, 0.0]
+            improbable = 0.5 * (_FREEDOM + 1.0) * np.log1p(around**2 / _FREEDOM).sum()
         evidence = 0.5 * values @ weights + np.log(np.diag(root)).sum()
-        return float(evidence + 0.5 * (off**2).sum()), gradient + off / spread
+        return float(evidence + improbable + 0.5 * (off**2).sum()), gradient + off / spread
 
-    return loss, center, _pairs(_BOUNDS, parameters).T
+    return loss, center, _pairs(_BOUNDS, parameters + 1).T
 
 
 def _cholesky(covariance: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -114,8 +114,10 @@ class _Suggestion:
         noise = unknown
         if history.noise is not None:
             noise = np.nan_to_num(scaled_noise(metrics, history.values, history.noise))
+        # Measured, one trial at a time, until one is inside: docs/explanation/search.md.
+        near = not inside_count and not len(pending)
         self._slacks = [
-            Slack.learn(v, features, rows, before, deviations)
+            Slack.learn(v, features, rows, before, deviations, near)
             for v, before, deviations in zip(slack[used].T, earlier, noise[used].T, strict=True)
         ]
         learned = self._slacks

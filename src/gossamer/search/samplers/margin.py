@@ -40,6 +40,7 @@ class Slack:
         fitted: np.ndarray,
         earlier: Slack | None = None,
         noise: np.ndarray | None = None,
+        near: bool = False,
     ) -> Slack:
         """Make a model of `values` [points]; fit scale and hyperparameters to rows `fitted` only.
 
@@ -49,10 +50,11 @@ class Slack:
         Args:
             earlier: a model of the same metric in another experiment.
             noise: float64 [points], known standard deviation of each value; 0 if unknown.
+            near: whether length scales are near a typical one, see `fit`.
         """
         if earlier is not None:
             trend = _Trend.learn(earlier, values[fitted], features[fitted])
-            rest = cls.learn(values - trend.at(features), features, fitted, noise=noise)
+            rest = cls.learn(values - trend.at(features), features, fitted, noise=noise, near=near)
             return dataclasses.replace(rest, trend=trend)
         fits = []
         unit = float(np.median(np.abs(values[fitted])))
@@ -64,7 +66,9 @@ class Slack:
             variance = (np.minimum(noise * np.exp(log_slope), NOISIEST * scale) / scale) ** 2
             warping = float((log_slope[fitted] - np.log(scale) - doubt).sum())
             for quadratic in (False, True) if len(fitted) <= _FEW else (False,):
-                theta, evidence = fit(features[fitted], normal[fitted], variance[fitted], quadratic)
+                theta, evidence = fit(
+                    features[fitted], normal[fitted], variance[fitted], quadratic, near
+                )
                 process = partial(GaussianProcess, features, normal, theta, variance, quadratic)
                 fits.append((evidence + warping, process, center, scale))
         _, process, center, scale = max(fits, key=lambda one: one[0])
