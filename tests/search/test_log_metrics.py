@@ -150,6 +150,10 @@ def test_a_value_without_a_logarithm_fails(experiment):
     record = experiment.trials()[-1]
     assert record.state == "failed"
     assert record.reason == "metric 'density' is -0.1, which has no logarithm"
+    with pytest.raises(UserError, match=r"add: metric 'density' is -1, which has no logarithm"):
+        experiment.add({"x": 0.3}, {"accuracy": 0.9, "density": -1})
+    with pytest.raises(UserError, match="correct: metric 'density' is -2"):
+        experiment.correct(0, {"density": -2.0})
     experiment.add({"x": 0.3}, {"accuracy": 0.9, "density": 0.0})  # counts as 1e-9
     assert experiment.frontier().trials[0].values["accuracy"] == pytest.approx(0.92)
 

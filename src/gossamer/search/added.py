@@ -45,6 +45,8 @@ def read_added(
         if metric.name not in returned.values:
             got = values.get(metric.name)
             raise UserError(f"add: metric '{metric.name}' must be a finite number, not {got!r}")
+    if returned.wrong is not None:
+        raise UserError(f"add: {returned.wrong}")
     if returned.mistake is not None:
         raise UserError(f"add: {returned.mistake.removeprefix('train returned ')}")
     return point, End.complete(returned, metrics)

@@ -587,10 +587,12 @@ class Experiment:
                 f"correct: '{chosen}' is a parameter, and the trial ran with {chosen} = "
                 f"{record.parameters[chosen]!r}; delete the trial, or correct a metric"
             )
-        read = read_returned(values, [])
+        read = read_returned(values, [m for m in self.metrics if m.name in values])
         wrong = next((name for name in values if name not in read.values), None)
         if wrong is not None:
             raise UserError(f"correct: '{wrong}' must be a finite number, not {values[wrong]!r}")
+        if read.wrong is not None:
+            raise UserError(f"correct: {read.wrong}")
         if read.mistake is not None:
             raise UserError(f"correct: {read.mistake.removeprefix('train returned ')}")
         noise = read.noise
