@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from gossamer.search import Experiment
+from gossamer.search import Experiment, Float, Maximize, Minimize
 
 TOML = """
 name = "small"
@@ -199,6 +199,28 @@ def test_what_cannot_be_changed_is_named(place, searched, gossamer, arguments, m
     status, _, err = gossamer("trials", *arguments)
     assert status == 2
     assert message in err
+
+
+def test_a_network_has_no_accuracy_of_96(place, gossamer):
+    """A value in percent would lead the frontier for ever."""
+    experiment = Experiment(
+        "networks",
+        metrics=[Maximize("accuracy"), Minimize("density")],
+        parameters=[Float("learning_rate", 0.01, 0.1)],
+        settings={"task": "spoken_words", "model": "mlp"},
+        budget=5,
+        storage="sqlite:///n.db",
+    )
+    experiment.add({"learning_rate": 0.05}, {"accuracy": 0.9, "density": 0.5})
+    wrong = "accuracy is a share, from 0 to 1, not 96.5; write 0.965 for 96.5 %"
+    for value in ("96.5", "96.5,0.1"):
+        status, _, err = gossamer("trials", "set", "n.db", 0, f"accuracy={value}")
+        assert (status, err) == (2, f"gossamer: trials set: {wrong}\n")
+    (place / "t.csv").write_text("learning_rate,accuracy,density\n0.02,96.5,0.1\n")
+    status, _, err = gossamer("trials", "import", "t.csv", "--into", "n.db")
+    assert status == 2
+    assert f"t.csv: line 2: values: {wrong}" in err
+    assert [t.values for t in experiment.trials()] == [{"accuracy": 0.9, "density": 0.5}]
 
 
 def test_trials_of_another_tool_are_imported(place, searched, gossamer):

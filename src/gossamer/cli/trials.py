@@ -112,9 +112,13 @@ def set_(
     name: Name = None,
 ) -> None:
     """Correct values of a complete trial."""
+    from gossamer.deploy.metrics import check_values
+
     opened = _open_stored(source, name)
     form = "accuracy=0.94, or accuracy=0.94,0.004 with its standard deviation"
     corrected = pairs("trials set", values, form, _value, str.rpartition)
+    if opened.split:
+        check_values(corrected, "trials set")
     before = opened.record(number).values
     after = opened.correct(number, corrected)
     written = []

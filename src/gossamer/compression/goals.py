@@ -77,7 +77,7 @@ class Goals:
                 if goal == "lose_at_most" and value < 0:
                     raise UserError(f"lose_at_most {name}: must not be negative, not {value!r}")
                 if name in METRICS and name not in self.own:
-                    METRICS[name].check_threshold(value, goal)
+                    METRICS[name].check_number(value, goal)
         for name in self.lose_at_most:
             if name in self.at_least or name in self.at_most:
                 raise UserError(
@@ -137,7 +137,7 @@ class Goals:
         for name, limit in limits.items():
             try:
                 if name in METRICS and name not in self.own:
-                    METRICS[name].check_threshold(limit, "")
+                    METRICS[name].check_number(limit, "")
             except UserError:
                 raise UserError(
                     f"lose_at_most {name}: no network loses {losses[name]:g} against "

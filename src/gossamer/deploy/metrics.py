@@ -44,8 +44,8 @@ class NetworkMetric:
     share: bool = False
     count: bool = False
 
-    def check_threshold(self, number: float, where: str) -> None:
-        """Raise UserError naming ``where`` for a threshold that the metric cannot have."""
+    def check_number(self, number: float, where: str) -> None:
+        """Raise UserError naming ``where`` for a value or threshold that the metric cannot have."""
         if self.share and not 0 <= number <= 1:
             hint = f"; write {number / 100:g} for {number:g} %" if 1 < number <= 100 else ""
             raise UserError(f"{where}: {self.name} is a share, from 0 to 1, not {number:g}{hint}")
@@ -193,6 +193,18 @@ def read_metrics(run: Run, names: Iterable[str]) -> dict[str, float]:
             raise UserError(f"metric '{name}' has no value: {refused or 'it was not measured'}")
         values[name] = value
     return values
+
+
+def check_values(values: Mapping[str, Any], where: str) -> None:
+    """Raise UserError naming ``where`` for values that no network has, such as an accuracy of 96.5.
+
+    Args:
+        values: name -> number, or (number, standard deviation); other metrics' may be any.
+        where: begins the message.
+    """
+    for name, number in values.items():
+        if name in METRICS:
+            METRICS[name].check_number(number[0] if isinstance(number, tuple) else number, where)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class TrainNetwork:
                 better = "more" if known.goal.sign > 0 else "less"
                 raise UserError(f"metric '{metric.name}': {better} is better; use {use}")
             if metric.threshold is not None:
-                known.check_threshold(metric.threshold, "threshold")
+                known.check_number(metric.threshold, "threshold")
         if reload:
             _load.cache_clear()
         data: dict[str, str] = {}

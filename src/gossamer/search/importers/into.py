@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gossamer.deploy.metrics import check_values
 from gossamer.errors import UserError, nearest
 from gossamer.numbers import digits
 from gossamer.search.experiment import Experiment
@@ -82,6 +83,8 @@ def import_from(
         try:
             read = _read(trial, experiment, names)
             experiment.check_add(**read)
+            if experiment.split:
+                check_values(read.get("values", {}), "values")
         except UserError as error:
             wrong.append(f"{trial.where}: {str(error).removeprefix('add: ')}{_hint(trial, error)}")
         else:
