@@ -364,14 +364,13 @@ three), and a small acceptable box.
   the peers), and is missing from the later columns. Optuna's GP, Ax and sigoptlite were not run to
   300 trials: long before that a suggestion takes them one to several CPU seconds.
 - The settings of `gossamer` were chosen on the same problems with other seeds; `wfg4`, `mixed` and
-  `dtlz2_noisy` came later and had a part only in how parallel trials are treated
-  (`docs/explanation/search.md`).
+  `dtlz2_noisy` came later and had a part only in how parallel trials are treated and in what is
+  assumed of length scales (`docs/explanation/search.md`).
 - Except for the shortest searches of Ax, all ran beside other work, on machines of different speed.
   CPU seconds are those of the suggesting process.
 - Beyond 100 trials those of `gossamer` were run before it tried a quadratic mean, which it does up
-  to 48 trials.
-- All of those of `gossamer` were run before it assumed length scales near a typical one, which it
-  does until a trial is inside.
+  to 48 trials, and before it assumed length scales near a typical one, which it does until a trial
+  is inside. Those 8 at a time and 32 at a time were run before the second of these.
 """
 
 
