@@ -32,8 +32,8 @@ class Metric:
         name: the key under which `train` returns it.
         threshold: the worst value that is still acceptable; None if any value is.
         log: compare ratios of values, not differences: from 2 % to 1 % of the weights is then as
-            far as from 20 % to 10 %. Values and threshold are the plain ones, and not negative;
-            below 1e-9 they count as 1e-9.
+            far as from 20 % to 10 %. Values and threshold are plain ones; values are not negative,
+            and below 1e-9 they count as 1e-9.
 
     Raises:
         UserError: for an empty name, a threshold that is no number from -1e300 to 1e300 or, with
@@ -77,8 +77,8 @@ class Metric:
 
     def value(self, loss: float) -> float:
         """Return the value of a loss."""
-        scaled = -self.goal.sign * loss
-        return math.exp(min(scaled, _LARGEST_LOG)) if self.log else scaled
+        place = -self.goal.sign * loss
+        return math.exp(min(place, _LARGEST_LOG)) if self.log else place
 
     def violation(self, value: float) -> float:
         """Return how far `value` is beyond the threshold; at most 0 if acceptable."""

@@ -74,8 +74,9 @@ class Scale:
 def scale_of(values: Sequence[float], room: float = 0.06, log: bool = False) -> Scale:
     """Return a scale for finite values.
 
-    It is logarithmic with ``log``, and if the largest is over 30 times the smallest; if all are
-    above 0.
+    It is logarithmic if all are above 0 and ``log`` is true or the largest is over 30 times the
+    smallest.
+
     ``room`` is the margin at both ends, as a share. Values that differ by less than a ten-billionth
     are drawn as equal, and those below 1e-300 as 0 unless all are positive.
     """
