@@ -216,6 +216,16 @@ def test_results_that_depend_on_the_number_of_examples_are_refused(size: str, to
     np.testing.assert_allclose(fixed(x), x / (2 if size == "Shape" else 48), rtol=1e-6)
 
 
+def check_counted(b: Builder, operator: str, wanted: int) -> None:
+    """Refused for any number of examples; with two, the operator adds ``wanted``."""
+    refusal = rf"\({operator}\): it computes with the number of examples"
+    with pytest.raises(UserError, match=refusal):
+        Engine(b.model(), threads=1)
+    x = table(2, 3, 8)
+    fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
+    np.testing.assert_array_equal(fixed(x), x + wanted)
+
+
 @pytest.mark.parametrize(
     ("operator", "wanted"),
     [("Div", 1), ("Mod", 0), ("Add", 4), ("Sub", 0), ("Greater", 0), ("Equal", 1), ("Min", 2)],
@@ -224,24 +234,14 @@ def test_numbers_made_of_the_number_of_examples_are_refused(operator: str, wante
     b = Builder(3, 8)
     part = b.add(operator, b.add("Shape", "x", end=1), whole(2))
     b.add("Add", "x", b.add("Cast", part, to=1))
-    refusal = rf"\({operator}\): it computes with the number of examples"
-    with pytest.raises(UserError, match=refusal):
-        Engine(b.model(), threads=1)
-    x = table(2, 3, 8)
-    fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
-    np.testing.assert_array_equal(fixed(x), x + wanted)
+    check_counted(b, operator, wanted)
 
 
 @pytest.mark.parametrize(("operator", "wanted"), [("ReduceMax", 8), ("ReduceSum", 13)])
 def test_shapes_made_into_one_number_are_refused(operator: str, wanted: int) -> None:
     b = Builder(3, 8)
     b.add("Add", "x", b.add(operator, b.add("Cast", b.add("Shape", "x"), to=1), keepdims=0))
-    refusal = rf"\({operator}\): it computes with the number of examples"
-    with pytest.raises(UserError, match=refusal):
-        Engine(b.model(), threads=1)
-    x = table(2, 3, 8)
-    fixed = Engine(b.model(), threads=1, shapes={"x": x.shape})
-    np.testing.assert_array_equal(fixed(x), x + wanted)
+    check_counted(b, operator, wanted)
 
 
 def test_shapes_are_broadcast_as_exporters_write_it() -> None:

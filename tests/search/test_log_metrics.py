@@ -23,8 +23,6 @@ from gossamer.search.stopping.learning_curves import Curve, Forecast
 SPACE = Space([Float("x", 0.0, 1.0), Float("y", 0.0, 1.0)])
 PLAIN = [Minimize("density", 0.15, log=True), Maximize("ratio", log=True), AtMost("s", 2.0)]
 BY_HAND = [Minimize("density", math.log(0.15)), Maximize("ratio"), AtMost("s", 2.0)]
-
-
 ACCURACIES = [0.6, 0.78, 0.85, 0.9, 0.92]
 
 

@@ -137,9 +137,7 @@ def _has_batch(value: Array) -> bool:
 
 def _is_batch(value: Array) -> bool:
     """Whether a constant is one number that was made of the number of examples."""
-    return (
-        value.size == 1 and value.dtype.kind in "iu" and bool(value) and value.item() % BATCH == 0
-    )
+    return value.size == 1 and value.dtype.kind in "iu" and _has_batch(value)
 
 
 def _whole(context: Context, value: str) -> Shape | None:

@@ -110,8 +110,7 @@ class _Suggestion:
         features = space.features(units[used])
         rows = np.searchsorted(used, fitted)
         earlier = _learn_earlier(space, metrics, history)
-        unknown = np.zeros_like(slack)
-        noise = unknown
+        noise = np.zeros_like(slack)
         if history.noise is not None:
             noise = np.nan_to_num(scaled_noise(metrics, history.values, history.noise))
         # Measured, one trial at a time, until one is inside: docs/explanation/search.md.
@@ -315,10 +314,9 @@ def _learn_earlier(space: Space, metrics: Sequence[Metric], history: History) ->
     if history.earlier is None:
         return models
     points = space.encode(history.earlier.points)
-    for i, column in enumerate(history.earlier.values.T):
-        if np.isnan(column).any():
+    for i, values in enumerate(-all_losses(metrics, history.earlier.values).T):
+        if np.isnan(values).any():
             continue
-        values = -all_losses([metrics[i]], column[:, None])[:, 0]
         rows = np.arange(len(values))[:_FITTED]
         models[i] = Slack.learn(values, space.features(points), rows)
     return models
